@@ -1,15 +1,18 @@
 """Pages that an image has as zeros, and that no running kernel has so: whoever made the image could not read
 them, and left them empty.
 
-Two kinds can be told from memory that is really empty. In the kernel's own initialized data, a page that is
-not empty in the trusted kernel. And a page that the kernel's map of its memory (`struct page`) has in a slab
-of tasks, credentials, files and their like: every object in use has a pointer or a counter that is not zero.
+Three kinds can be told from memory that is really empty. In the kernel's own initialized data, a page that is
+not empty in the trusted kernel. A page of the kernel's map of its memory: `_mapcount` of a page that nobody
+has mapped is -1 (mm/mm_init.c, `__init_single_page`), and reading a file by a map of zeros does not end. And
+a page that this map (`struct page`) has in a slab of tasks, credentials, files and their like: every object
+in use has a pointer or a counter that is not zero.
 (Since 6.18 a slab may be new and all of its objects set aside for a CPU: nothing leads there.) Slabs of
 `kmalloc`, whose objects may be anything, are not judged. What is judged here counts as not in the image.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -45,6 +48,11 @@ _MOST_OBJECTS_PAGES = 64
 """Pages of one slab; the largest has 8 (slub_max_order)."""
 _MAX_TASK = 1 << 16
 _AREA = 2 << 20
+_MOST_STEPS = 1 << 16
+"""Pages of the memory map that are looked up: one of 2 MiB, as the kernel takes where it can, is of 128 MiB
+of memory."""
+_MOST_RUNS = 1 << 16
+"""Stretches of the image's memory, of which a file may name any number."""
 _KEPT_AREAS = 256
 _WORDS = PAGE_STRUCT // 8
 _HEAD = 1
@@ -103,7 +111,7 @@ class BlankPages:
     def holds(self, page: int) -> bool:
         """Whether the page at an address, which is zeros, should not be."""
         found = self._is_of_kernel(page, self._data)
-        return self._is_of_slab(page) if found is None else found
+        return self._is_of_memory_map(page) or self._is_of_slab(page) if found is None else found
 
     def holds_read_only(self, page: int) -> bool:
         """The same of a page of what is constant once the kernel has started."""
@@ -120,6 +128,30 @@ class BlankPages:
         """Whether a page among those that begin at an address, and whose bytes are `content`, is zeros and
         should not be."""
         return any(self.holds(page + at) for at in zero_pages(content))
+
+    # --- the memory map -----------------------------------------------------------------------------------
+
+    def _is_of_memory_map(self, page: int) -> bool:
+        number = bisect_right(self._memory_map, page, key=lambda part: part.start) - 1
+        return number >= 0 and page in self._memory_map[number]
+
+    @cached_property
+    def _memory_map(self) -> list[range]:
+        """Where the structs of the image's pages are, ascending."""
+        found: list[range] = []
+        steps = 0
+        for first, end in _areas_of(self._image):
+            vaddr = self._layout.page_struct_of(first) & -PAGE_SIZE
+            until = self._layout.page_struct_of(end)
+            while vaddr < until and steps < _MOST_STEPS:
+                steps += 1
+                place = self._layout.translate(self._image, vaddr)
+                size = 1 << (PAGE_SHIFT if place is None else place.shift)
+                behind = min((vaddr & -size) + size, until)
+                if place is not None:
+                    found.append(range(place.paddr, place.paddr + behind - vaddr))
+                vaddr = behind
+        return sorted(found, key=lambda part: part.start)
 
     # --- slabs --------------------------------------------------------------------------------------------
 
@@ -213,6 +245,20 @@ class BlankPages:
     def _number(self, offset: int, size: int) -> int:
         data = self._image.read_available(self._layout.text_paddr + offset, size)
         return 0 if data is None else int.from_bytes(data, "little") & U64
+
+
+def _areas_of(image: PhysicalImage) -> Iterator[tuple[int, int]]:
+    """`(first, end)` of the image's memory, joined where less than the pages of one page of the memory map
+    are between."""
+    step, begin, end = PAGE_SIZE // PAGE_STRUCT * PAGE_SIZE, 0, 0
+    for run in sorted(image.stored, key=lambda run: run.paddr)[:_MOST_RUNS]:
+        if run.paddr > end + step:
+            if end > begin:
+                yield begin, end
+            begin = run.paddr
+        end = max(end, run.end_paddr)
+    if end > begin:
+        yield begin, end
 
 
 def zero_pages(content: memoryview | bytes) -> Iterator[int]:

@@ -63,6 +63,29 @@ def test_no_page_that_the_kernel_uses_counts_as_missing(lab: Lab, name: str) -> 
 
 
 @pytest.mark.parametrize("name", EACH)
+def test_files_whose_part_of_the_memory_map_was_not_read_lack_it_and_are_not_waited_for(
+    lab: Lab, tmp_path: Path, name: str
+) -> None:
+    """By a map of zeros the kernel looks for the same page again and again."""
+    session = lab.session(name)
+    layout, image = session.bridge.layout, session.bridge.image
+    last = max(run.end_paddr for run in image.stored)
+    pages = [
+        place.paddr
+        for vaddr in range(layout.page_struct_of(16 << 20), layout.page_struct_of(last), 3 * PAGE_SIZE)
+        if (place := layout.translate(image, vaddr & -PAGE_SIZE))
+    ]
+    assert len(pages) > 100 and all(holds(session, page) for page in pages)
+    copy = blank_copy(session, pages, tmp_path / "map.raw")
+    with open_session(copy, lab.store.root) as other:
+        rows = ask(other, "files")
+        assert len(rows) > 100
+        assert [text for text in other.statistics.failures if WHY in text or "page fault" in text]
+        assert not [text for text in other.statistics.failures if "budget" in text]
+    copy.unlink()
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_a_task_that_was_never_used_is_zeros_but_for_the_pointer_to_the_next(
     lab: Lab, tmp_path: Path, name: str
 ) -> None:
