@@ -16,6 +16,8 @@ from hybridbridge_vol.progress import Progress
 from hybridbridge_vol.trust.store import Store
 from hybridbridge_vol.workflow.boot_again import boot_again
 
+_LONGEST_REQUEST = 4096
+
 
 def refuse_fetch(args: argparse.Namespace) -> None:
     """OptionError if the command is to fetch a kernel, too."""
@@ -35,8 +37,8 @@ def begin_file(path: str) -> None:
 
 
 class OutsideBoots:
-    """A child that is not confined: it boots kernels of the store until this process ends. That is all that
-    it can be asked for. To be made before this process is confined."""
+    """A child that is not confined: it boots a kernel of the store once, if this process asks for that before
+    it ends. To be made before this process is confined."""
 
     def __init__(self, store: Store) -> None:
         asked, self._ask = os.pipe()
@@ -60,17 +62,18 @@ class OutsideBoots:
 
 
 def _serve(store: Store, asked: int, answer: int) -> None:
-    """Read requests, one a line, and answer each with one byte."""
+    """Read one request, a line, and answer it with one byte."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for inherited in (0, 1):  # who reads what the command writes waits for its end
         os.dup2(nowhere, inherited)
     with open(asked, "rb") as requests:
-        for line in requests:
-            kernel, start_vaddr, end_vaddr, levels = json.loads(line)
-            with Progress() as progress:
-                done = boot_again(store, str(kernel), int(start_vaddr), int(end_vaddr), int(levels), progress)
-            os.write(answer, b"1" if done else b"0")
+        line = requests.readline(_LONGEST_REQUEST)
+    if line:
+        kernel, start_vaddr, end_vaddr, levels = json.loads(line)
+        with Progress() as progress:
+            done = boot_again(store, str(kernel), int(start_vaddr), int(end_vaddr), int(levels), progress)
+        os.write(answer, b"1" if done else b"0")
 
 
 def confine_command(
