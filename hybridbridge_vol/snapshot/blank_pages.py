@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from hybridbridge_vol.machine.paging import PAGE_SHIFT
 from hybridbridge_vol.memory_image.physical import PhysicalImage
+from hybridbridge_vol.memory_image.ranges import merged
 from hybridbridge_vol.snapshot.kernel_layout import PAGE_STRUCT, SnapshotLayout
 from hybridbridge_vol.units import PAGE_SIZE, U64
 
@@ -51,8 +52,8 @@ _AREA = 2 << 20
 _MOST_STEPS = 1 << 16
 """Pages of the memory map that are looked up: one of 2 MiB, as the kernel takes where it can, is of 128 MiB
 of memory."""
-_MOST_RUNS = 1 << 16
-"""Stretches of the image's memory, of which a file may name any number."""
+_MOST_AREAS = 1 << 12
+"""Stretches of the image's memory; of more, what lies between close ones is looked up too."""
 _KEPT_AREAS = 256
 _WORDS = PAGE_STRUCT // 8
 _HEAD = 1
@@ -140,14 +141,14 @@ class BlankPages:
         """Where the structs of the image's pages are, ascending."""
         found: list[range] = []
         steps = 0
-        for first, end in _areas_of(self._image):
+        for first, size in merged(((run.paddr, run.size) for run in self._image.stored), _MOST_AREAS):
             vaddr = self._layout.page_struct_of(first) & -PAGE_SIZE
-            until = self._layout.page_struct_of(end)
+            until = self._layout.page_struct_of(first + size)
             while vaddr < until and steps < _MOST_STEPS:
                 steps += 1
                 place = self._layout.translate(self._image, vaddr)
-                size = 1 << (PAGE_SHIFT if place is None else place.shift)
-                behind = min((vaddr & -size) + size, until)
+                mapped = 1 << (PAGE_SHIFT if place is None else place.shift)
+                behind = min((vaddr & -mapped) + mapped, until)
                 if place is not None:
                     found.append(range(place.paddr, place.paddr + behind - vaddr))
                 vaddr = behind
@@ -245,20 +246,6 @@ class BlankPages:
     def _number(self, offset: int, size: int) -> int:
         data = self._image.read_available(self._layout.text_paddr + offset, size)
         return 0 if data is None else int.from_bytes(data, "little") & U64
-
-
-def _areas_of(image: PhysicalImage) -> Iterator[tuple[int, int]]:
-    """`(first, end)` of the image's memory, joined where less than the pages of one page of the memory map
-    are between."""
-    step, begin, end = PAGE_SIZE // PAGE_STRUCT * PAGE_SIZE, 0, 0
-    for run in sorted(image.stored, key=lambda run: run.paddr)[:_MOST_RUNS]:
-        if run.paddr > end + step:
-            if end > begin:
-                yield begin, end
-            begin = run.paddr
-        end = max(end, run.end_paddr)
-    if end > begin:
-        yield begin, end
 
 
 def zero_pages(content: memoryview | bytes) -> Iterator[int]:
