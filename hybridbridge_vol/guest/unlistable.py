@@ -88,12 +88,11 @@ def _may_be_there(
     while start <= last:
         end = min(last, start | (TABLE_IDS - 1))
         answers = {pid: exists(pid) for pid in range(start, end + 1)}
-        unknown = {answer for answer in answers.values() if isinstance(answer, str)}
         if not all(isinstance(answer, str) for answer in answers.values()):
             yield from (pid for pid, answer in answers.items() if answer or pid == last)
-        elif all(isinstance(exists(pid), str) for pid in _table(start) if pid not in answers):
+        elif all(isinstance(exists(pid), str) for pid in _table(start)):
             gone += answers
-            reasons |= unknown
+            reasons.update(map(str, answers.values()))
         else:
             yield from answers
         start = end + 1
@@ -102,10 +101,10 @@ def _may_be_there(
         lost(f"{count} cannot be looked up: {' or '.join(sorted(reasons)[:MAX_REASONS])}")
 
 
-def _table(pid: int) -> Iterator[int]:
+def _table(pid: int) -> range:
     """The ids in the table of an id. 0 is the idle task's, which no look-up finds."""
     begin = pid & -TABLE_IDS
-    return iter(range(max(begin, 1), begin + TABLE_IDS))
+    return range(max(begin, 1), begin + TABLE_IDS)
 
 
 def first_passable(entries_from: EntriesFrom, position: int) -> int | None:
