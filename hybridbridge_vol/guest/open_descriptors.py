@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from hybridbridge_vol.bridge.run import descriptor_calls, descriptor_listing, descriptor_loop
 from hybridbridge_vol.bridge.run.descriptor_calls import Called, DescriptorCall
@@ -43,12 +44,24 @@ each costs some milliseconds."""
 _MOST_PROOFS = 16
 """How often a program is run again after what stopped it was proven."""
 _MOST_LEFT_OUT = 32
-"""How often a program is run again without the calls that ended it."""
+"""How often a program is run again without what ended it."""
 MAX_DESCRIPTORS = 1 << 20
 """Of one process: the limit that Linux begins with (sysctl_nr_open, fs/file.c). More are listed by their
 files."""
 _UNKNOWN = (LookupError, OSError, CallRolledBack, UnmappedVirtual)
 """The kernel is not made as expected."""
+
+
+@dataclass(frozen=True)
+class _Program(Generic[T, A]):
+    """A program that asks about many things together."""
+
+    run: Callable[[Sequence[T]], Sequence[A] | None]
+    """The answers, or None if it was rolled back."""
+    reached: Callable[[int], int]
+    """After a roll-back: of so many things, the number of the last one that it came to."""
+    prove: Callable[[T], bool]
+    """Do singly what it does for one of them; whether that could be done."""
 
 
 class OpenDescriptors:
@@ -95,12 +108,12 @@ class OpenDescriptors:
         if name is None or "find_task_by_vpid" not in symbols or not self._may_try():
             return [None] * len(wanted)
         memory, functions = self._proxy.program_memory, (resolve("find_task_by_vpid"), resolve(name))
-        return self._answers(
-            wanted,
+        program = _Program[tuple[int, int], Listed | None](
             lambda part: self._counted(list_descriptors(memory, *functions, part)),
             partial(descriptor_listing.reached, memory),
             lambda one: self._prove_next(name, one[0]),
         )
+        return self._answers(wanted, program)
 
     def _prove_next(self, name: str, pid: int) -> bool:
         """As `_prove`, of the function that finds the next descriptor."""
@@ -116,15 +129,14 @@ class OpenDescriptors:
         self, take: str, wanted: Iterable[tuple[int, int]]
     ) -> Iterator[tuple[tuple[int, int], OpenDescriptor]]:
         """What is known of the files that the function `take` takes from a process."""
+        program = _Program[tuple[int, int], Followed | None](
+            partial(self._followed, take),
+            partial(descriptor_loop.reached, self._proxy.program_memory),
+            lambda one: self._prove(take, *one),
+        )
         waiting = iter(wanted)
         while part := list(islice(waiting, MOST_DESCRIPTORS)):
-            answers = self._answers(
-                part,
-                partial(self._followed, take),
-                partial(descriptor_loop.reached, self._proxy.program_memory),
-                lambda one: self._prove(take, *one),
-            )
-            for key, answer in zip(part, answers, strict=True):
+            for key, answer in zip(part, self._answers(part, program), strict=True):
                 if answer is not None and self._proxy.bridge.may_be_snapshot(answer.file_vaddr):
                     seen = _described(answer)
                     if seen is not None:
@@ -137,13 +149,11 @@ class OpenDescriptors:
         makes one singly, so that its code is proven, and says whether it could."""
         found: list[Called | None] = []
         most, memory = descriptor_calls.most_calls(room), self._proxy.program_memory
+        program = _Program[DescriptorCall, Called | None](
+            partial(self._called, room), lambda count: descriptor_calls.reached(memory, count, room), prove
+        )
         for start in range(0, len(calls), most):
-            found += self._answers(
-                calls[start : start + most],
-                partial(self._called, room),
-                lambda count: descriptor_calls.reached(memory, count, room),
-                prove,
-            )
+            found += self._answers(calls[start : start + most], program)
         return found
 
     def _called(self, room: int, calls: Sequence[DescriptorCall]) -> list[Called | None] | None:
@@ -183,20 +193,12 @@ class OpenDescriptors:
         self._failures = self._failures + 1 if answers is None else 0
         return answers
 
-    def _answers(
-        self,
-        things: Sequence[T],
-        run: Callable[[Sequence[T]], Sequence[A | None] | None],
-        reached: Callable[[int], int],
-        prove: Callable[[T], bool],
-    ) -> list[A | None]:
+    def _answers(self, things: Sequence[T], program: _Program[T, A]) -> list[A | None]:
         """The answers of a program about some things. Where one ends the program and cannot be asked about
-        singly either, as `prove` says, the others are asked about without it; None for all that have no
-        answer."""
+        singly either, the others are asked about without it; None for all that have no answer."""
         left = dict(enumerate(things))
         for _ in range(_MOST_LEFT_OUT):
-            part, refused = list(left.values()), set[int]()
-            answers = self._with_proofs(part, run, reached, prove, refused)
+            answers, refused = self._with_proofs(list(left.values()), program)
             if answers is not None:
                 by_number = dict(zip(left, answers, strict=True))
                 return [by_number.get(number) for number in range(len(things))]
@@ -206,29 +208,24 @@ class OpenDescriptors:
         return [None] * len(things)
 
     def _with_proofs(
-        self,
-        things: Sequence[T],
-        run: Callable[[Sequence[T]], Sequence[A | None] | None],
-        reached: Callable[[int], int],
-        prove: Callable[[T], bool],
-        refused: set[int],
-    ) -> Sequence[A | None] | None:
+        self, things: Sequence[T], program: _Program[T, A]
+    ) -> tuple[Sequence[A] | None, set[int]]:
         """The answers of a program about some things. Where it is rolled back, what it does is done singly
-        for the thing that it had `reached` and the one behind it; then it is run again. The places of those
-        for which that fails, or with which the program ends all the same, are added to `refused`."""
-        answers, before = run(things), -1
+        for the thing that it had reached and the one behind it; then it is run again. And the places of those
+        for which that fails, or with which the program ends all the same."""
+        answers, before, refused = program.run(things), -1, set[int]()
         for _ in range(_MOST_PROOFS):
             if answers is not None or not self._may_try():
                 break
-            number = reached(len(things))
+            number = program.reached(len(things))
             places = range(number, min(number + 2, len(things)))
-            failed = {place for place in places if number <= before or not prove(things[place])}
+            failed = {place for place in places if number <= before or not program.prove(things[place])}
             refused |= failed
             if len(failed) == len(places):
                 break
             before = number
-            answers = run(things)
-        return answers
+            answers = program.run(things)
+        return answers, refused
 
     def _functions(self, take: str) -> Functions:
         names = ("find_task_by_vpid", take, "file_path", "__x64_sys_newfstat")
