@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import GENERATIONS, in_default_run
 from unicorn import x86_const as x86
 from xen import LEAVES as XEN_LEAVES
 from xen import Xen
@@ -30,12 +31,7 @@ from hybridbridge_vol.units import START_KERNEL_MAP
 Lab = Any
 
 
-def slow(*names: str) -> list[Any]:
-    """Kernel generations that the default run leaves out."""
-    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
-ONE_OF_THEM = ["6.1 two CPUs", *slow("5.10 nokaslr", "6.12", "7.x")]
+ONE_OF_THEM = in_default_run(GENERATIONS, "6.1 two CPUs")
 
 _LEAF = 0x40000000
 _HYPERVISOR = 1 << 31  # leaf 1, ECX
@@ -113,7 +109,7 @@ def assert_understood(lab: Lab, path: Path) -> None:
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("generation", ["7.x", *slow("5.10 nokaslr", "6.1 two CPUs", "6.12")])
+@pytest.mark.parametrize("generation", in_default_run(GENERATIONS, "7.x"))
 def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = package_of(lab, generation)
     write_bases = boot._write_bases

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from answers import ask
-from generations import RICH, Lab
+from generations import RICH, Lab, in_default_run
 from image_editor import Editor
 
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory
@@ -26,10 +26,7 @@ UNIX_HASH_SIZE = 256
 MOUNTINFO, MODULES, UNIX = "/proc/1/mountinfo", "/proc/modules", "/proc/net/unix"
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in RICH],
-)
+@pytest.fixture(scope="module", params=in_default_run(RICH, "6.1 two CPUs"))
 def clean(request: pytest.FixtureRequest, lab: Lab) -> tuple[Lab, str]:
     return lab, str(request.param)
 

@@ -8,15 +8,13 @@ import re
 import shlex
 
 import pytest
-from generations import Lab
+from generations import GENERATIONS, NEWEST_RICH, Lab, in_default_run
 from native_runs import Run
 
 from samples.stale import of_kernel
 
 IMAGE = "6.12"
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("5.10 nokaslr", "6.1 two CPUs", "7.x", "7.x rich")
-]
+EACH = in_default_run(GENERATIONS | NEWEST_RICH, IMAGE)
 _PSUTIL = """
 import json, psutil
 print(json.dumps({
@@ -32,7 +30,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("image", [IMAGE, *SLOW])
+@pytest.mark.parametrize("image", EACH)
 def test_psutil(lab: Lab, run: Run, image: str) -> None:
     truth = lab.sample(image).truth
     done = run(image, f"/usr/bin/python3 -c {shlex.quote(_PSUTIL)}")
@@ -56,7 +54,7 @@ def test_psutil(lab: Lab, run: Run, image: str) -> None:
     assert seen["mounts"] == mounts
 
 
-@pytest.mark.parametrize("image", [IMAGE, *SLOW])
+@pytest.mark.parametrize("image", EACH)
 def test_a_program_written_in_go(run: Run, image: str) -> None:
     done = run(image, "duf -all -json")
     assert (done.status, done.failures) == (0, {})

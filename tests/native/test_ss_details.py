@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from generations import Lab
+from generations import GENERATIONS, Lab, in_default_run
 from native_runs import Run
 
 from hybridbridge_vol import tools
 
-GUESTS = [
-    "6.1 two CPUs",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("5.10 nokaslr", "6.12", "7.x")),
-]
+GUESTS = in_default_run(GENERATIONS, "6.1 two CPUs")
 Words = dict[tuple[str, str, str], tuple[str, str]]
 _OTHERS = ("tos:", "class_id:", "cgroup:", "v6only:")
 """Words that are not of these options."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import NETWORK, RICH, SLOW_NETWORK
+from generations import NETWORK, RICH, SLOW_NETWORK, in_default_run
 from guest_modules import loaded
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,9 +76,7 @@ def test_a_listener_that_was_taken_out_of_its_hash_table_is_found(
     assert {row[0] for row in rows} == {"socket"}
 
 
-@pytest.mark.parametrize(
-    "name", [*sorted(NETWORK), *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_NETWORK)]
-)
+@pytest.mark.parametrize("name", in_default_run(NETWORK | SLOW_NETWORK, *NETWORK))
 def test_a_guest_with_sockets_of_the_kernel_and_unused_ones_has_no_row(lab: Lab, name: str) -> None:
     session = lab.session(name)
     assert hidden(session) == []

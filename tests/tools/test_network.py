@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from generations import NETWORK, SLOW_NETWORK
+from generations import NETWORK, SLOW_NETWORK, in_default_run
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode
@@ -27,10 +27,7 @@ _DERIVED = ("tclass", "flowlabel", "group_fwd_mask_str", "hold", "bridge", "priv
 """What ip takes out of other attributes: `flowinfo`, `flags`."""
 
 
-_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in SLOW_NETWORK]
-
-
-@pytest.fixture(params=[*sorted(NETWORK), *_SLOW])
+@pytest.fixture(params=in_default_run(NETWORK | SLOW_NETWORK, *NETWORK))
 def network(request: pytest.FixtureRequest) -> str:
     """Each of the guests."""
     return str(request.param)
