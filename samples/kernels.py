@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from samples.apt import AptError, candidates, download
@@ -13,10 +14,11 @@ BUILT = "built-"
 """What begins the short name of a kernel that is not Debian's, but built here (samples/kernel_builds.py)."""
 
 
+@cache
 def fetch(kernel: str) -> Path:
     """The `.deb` with the kernel: a path, a package's full name, or a short name as "6.1-cloud",
     "6.12-amd64", "6.1-rt", "7.2-cloud", or "7-cloud" for the newest of all 7.x, or "built-cfi" for one that
-    is built here. AptError if there is none.
+    is built here. AptError if there is none. Which one is the newest is asked once per run.
     """
     if kernel.startswith(BUILT):
         return package_of(kernel.removeprefix(BUILT))
@@ -35,6 +37,7 @@ def fetch(kernel: str) -> Path:
     return download([newest(match[1], match[2], found_in)], found_in)[0]
 
 
+@cache
 def modules_package(package: Path) -> Path:
     """The `.deb` with the modules of the kernel in `package`: itself, or what Debian has split off since 7.x.
 

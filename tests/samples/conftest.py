@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from debian_archive import Archive, write_archive
 
-from samples import apt
+from samples import apt, kernels
 from samples.make import Spec
 
 ARCHIVE: Archive = {
@@ -48,6 +48,12 @@ ARCHIVE: Archive = {
 }
 
 
+def _forget() -> None:
+    """Forget what mirrors were asked."""
+    for asked in (apt._state, kernels.fetch, kernels.modules_package):
+        asked.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The archive `ARCHIVE`, which apt takes for the machine's Debian mirror; downloads go to an empty
@@ -59,9 +65,9 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HB_SAMPLES", str(root / "cache"))
         patch.setattr(apt, "SOURCES", root / "etc")
-        apt._state.cache_clear()
+        _forget()
         yield root
-    apt._state.cache_clear()
+    _forget()
 
 
 @pytest.fixture

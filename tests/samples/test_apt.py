@@ -14,7 +14,7 @@ from hybridbridge_vol.workflow.fetch.apt_sources import (
     parse_deb822,
     parse_list,
 )
-from samples.apt import AptError, cache_folder, download, parse_depends, with_libraries
+from samples.apt import AptError, cache_folder, candidates, download, parse_depends, with_libraries
 
 BOOKWORM = ("bookworm",)
 
@@ -115,6 +115,18 @@ def test_packages_come_in_the_order_asked_for_and_only_once(mirror: Path) -> Non
     ]
     os.utime(files[0], (1, 1))
     assert download(["zlib1g"], BOOKWORM)[0].stat().st_mtime == 1
+
+
+def test_what_apt_computes_from_its_lists_is_kept_whatever_the_machine_says(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container image's apt keeps none of it, and computes it anew for each question, in seconds."""
+    (tmp_path / "apt.conf").write_text('Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";')
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    kept = mirror / "cache" / "apt" / "trixie" / "cache" / "pkgcache.bin"
+    assert not kept.exists()
+    assert candidates("linux-image-6[.]12.*-amd64", ("trixie",))
+    assert kept.stat().st_size > 0
 
 
 @pytest.mark.usefixtures("mirror")

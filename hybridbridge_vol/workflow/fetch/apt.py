@@ -26,6 +26,9 @@ def apt_options(folder: Path) -> list[str]:
         # what this machine has installed, in whatever version, is not asked for
         "Dir::State::status": "/dev/null",
         "Dir::Cache": folder / "cache",
+        # what apt computes from its lists, in seconds: a machine made of a container image may not keep it
+        "Dir::Cache::pkgcache": "pkgcache.bin",
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "APT::Sandbox::User": "root",  # the downloads are ours, in a folder that apt's own user may not enter
         "APT::Architecture": "amd64",
         "APT::Get::List-Cleanup": "true",
