@@ -29,6 +29,9 @@ int main(void)
 	mkdir("/mnt", 0755);
 	mkdir("/export", 0755);
 	mkdir("/var", 0755);
+	mkdir("/var/lib", 0755);
+	mkdir("/var/lib/nfs", 0755);
+	mkdir("/var/lib/nfs/v4recovery", 0755);	/* or the server would not end its 90 s of grace */
 	mount("proc", "/proc", "proc", 0, NULL);
 	mount("tmpfs", "/export", "tmpfs", 0, NULL);
 	loopback_up(lo);
@@ -42,7 +45,6 @@ int main(void)
 	put("/proc/net/rpc/auth.unix.ip/channel", "nfsd 127.0.0.1 2147483647 here\n");
 	put("/proc/net/rpc/nfsd.export/channel", "here /export 2147483647 9218 -2 -2 0\n");	/* no_subtree_check,insecure,fsid */
 	put("/proc/net/rpc/nfsd.fh/channel", "here 1 \\x00000000 2147483647 /export\n");
-	put("/proc/fs/nfsd/nfsv4gracetime", "1\n");
 	put("/proc/fs/nfsd/versions", "-2 -3 +4 +4.1 +4.2\n");
 	put("/proc/fs/nfsd/threads", "2\n");
 	put("/proc/fs/nfsd/v4_end_grace", "Y\n");
