@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import capstone
 import pytest
 from capstone import x86_const
-from generations import GENERATIONS, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS
 from sessions import session_with
 
 from hybridbridge_vol import tools
@@ -20,6 +21,7 @@ from hybridbridge_vol.cli.main import main
 from hybridbridge_vol.errors import CallRolledBack, NotMemoized
 from hybridbridge_vol.guest.descriptors import TIDY_AFTER_CLOSES
 from hybridbridge_vol.guest.session import Session, open_session
+from hybridbridge_vol.lab.batch.request import PAPER_TOOLS
 from hybridbridge_vol.procfs.sources import Source
 from hybridbridge_vol.toolkit.provenance import with_provenance
 from hybridbridge_vol.toolkit.tool import Options, Tool
@@ -76,7 +78,7 @@ def thinned(memo: Memo, seed: int) -> Memo:
     return left
 
 
-@pytest.mark.parametrize("name", in_default_run(GENERATIONS, "5.10 nokaslr", "7.x"))
+@pytest.mark.parametrize("name", in_default_run(GENERATIONS, "7.x"))
 def test_slow_fast_and_fall_back_give_the_same_bytes(lab: Lab, name: str) -> None:
     assert_same_bytes(lab, name, PROCESSES)
 
@@ -119,9 +121,19 @@ def shown(tool: Tool, session: Session, options: Options) -> list[tuple[object, 
 
 
 @pytest.mark.parametrize("generation", in_default_run(GENERATIONS, "6.12"))
+def test_the_second_run_of_every_tool_of_the_paper_falls_back_nowhere(lab: Lab, generation: str) -> None:
+    assert_second_run_falls_back_nowhere(lab, generation, PAPER_TOOLS)
+
+
+@pytest.mark.slow
 def test_the_second_run_of_every_tool_falls_back_nowhere(lab: Lab, generation: str) -> None:
+    assert_second_run_falls_back_nowhere(lab, generation, tools.NAMES)
+
+
+def assert_second_run_falls_back_nowhere(lab: Lab, generation: str, names: Iterable[str]) -> None:
+    """Of each tool that needs no argument."""
     memo = None
-    for tool in map(tools.load, tools.NAMES):
+    for tool in map(tools.load, names):
         if any(option.positional for option in tool.options):
             continue
         options = tool.defaults()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import GENERATIONS, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS
 from unicorn import x86_const as x86
 from xen import LEAVES as XEN_LEAVES
 from xen import Xen
@@ -30,8 +31,6 @@ from hybridbridge_vol.units import START_KERNEL_MAP
 
 Lab = Any
 
-
-ONE_OF_THEM = in_default_run(GENERATIONS, "6.1 two CPUs")
 
 _LEAF = 0x40000000
 _HYPERVISOR = 1 << 31  # leaf 1, ECX
@@ -132,6 +131,7 @@ def test_a_guest_of_kvm(lab: Lab, generation: str, tmp_path: Path, monkeypatch: 
     assert_understood(lab, tmp_path / "image")
 
 
+@pytest.mark.slow
 def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = package_of(lab, "6.1 two CPUs")
     port_in = devices.Devices._port_in
@@ -150,7 +150,8 @@ def test_a_guest_of_vmware(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert_understood(lab, tmp_path / "image")
 
 
-@pytest.mark.parametrize("generation", ONE_OF_THEM)
+@pytest.mark.slow
+@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_guest_of_hyper_v(
     lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +182,7 @@ def test_a_guest_of_hyper_v(
     assert_understood(lab, tmp_path / "image")
 
 
-@pytest.mark.parametrize("generation", ONE_OF_THEM)
+@pytest.mark.parametrize("generation", in_default_run(GENERATIONS, "6.1 two CPUs"))
 def test_a_guest_of_xen(lab: Lab, generation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fully virtualized one. Without a local APIC, which our machine lacks, it has no clock by Xen."""
     package = package_of(lab, generation)

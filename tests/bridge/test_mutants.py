@@ -43,6 +43,16 @@ PS = tools.load("ps").rows
 MUTANTS = 12
 
 
+@pytest.fixture(scope="module")
+def folder(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for logs, where it is known what the tool as it is says of the good image; on the first mutant
+    it ends well."""
+    folder = tmp_path_factory.mktemp("mutants")
+    (verdict,) = run(lab.sample("6.12").raw, lab.store.root, 1, 7, folder / "as it is", names=("ps",))
+    assert verdict.failures == ()
+    return folder
+
+
 def crashes(_kernel: Any, _options: Any) -> Iterator[Any]:
     faulthandler.disable()  # pytest's would write a page about it
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -73,11 +83,9 @@ def loses_a_row(kernel: Any, options: Any) -> Iterator[Any]:
     ],
 )
 def test_a_tool_that_does_not_end_well_is_a_failure(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Callable[..., Any], failure: str
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch, rows: Callable[..., Any], failure: str
 ) -> None:
-    image, log = lab.sample("6.12").raw, tmp_path / "log.jsonl"
-    (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
-    assert verdict.failures == ()
+    image, log = lab.sample("6.12").raw, folder / rows.__name__
     monkeypatch.setattr(tools.load("ps"), "rows", rows)
     # what a mutant changes may explain a lost row; not what each of several changes
     campaign = run(image, lab.store.root, MUTANTS, 7, log, names=("ps",))
@@ -91,11 +99,9 @@ def waits_for_ever(_kernel: Any, _options: Any) -> Iterator[Any]:
 
 
 def test_of_a_tool_that_does_not_end_it_is_said_where_it_was(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, log = lab.sample("6.12").raw, tmp_path / "log.jsonl"
-    (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
-    assert verdict.failures == ()
+    image, log = lab.sample("6.12").raw, folder / "waits"
     monkeypatch.setattr("benchmarks.hostile.trial.WAITING_SECONDS", 5.0)
     monkeypatch.setattr(tools.load("ps"), "rows", waits_for_ever)
     (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
@@ -104,10 +110,10 @@ def test_of_a_tool_that_does_not_end_it_is_said_where_it_was(
 
 
 def test_a_tool_that_takes_too_much_is_a_failure(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    image, log = lab.sample("6.12").raw, folder / "takes"
     monkeypatch.setattr("benchmarks.hostile.campaign.OVER", 1e-6)
-    image = lab.sample("6.12").raw
-    (verdict,) = run(image, lab.store.root, 1, 7, tmp_path / "log.jsonl", names=("ps",))
+    (verdict,) = run(image, lab.store.root, 1, 7, log, names=("ps",))
     assert any("of processor time" in failure for failure in verdict.failures)
     assert any("memory" in failure for failure in verdict.failures)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from generations import GENERATIONS, Lab, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS, Lab
 from victims import ELSEWHERE, NAME, Victim, check
 
 from hybridbridge_vol.check.grouping import grouped

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from generations import GENERATIONS, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS
 from hypothesis import given
 from hypothesis import strategies as st
 from victims import NAME, Victim

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from default_run import in_default_run
 from disks import DISKS, TOP, Listed, hashes, listed
 from generations import Lab
 from mounted import NEEDS_FUSE, mounted_image
@@ -47,13 +48,7 @@ _MICROSECOND = 1.5e-6
 """Seconds by which a time that was cut may differ from one that was not, in floats of 2**-22."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow)
-        for name in sorted(DISKS)
-    ],
-)
+@pytest.fixture(scope="module", params=in_default_run(sorted(DISKS), "6.1 disks"))
 def name(request: pytest.FixtureRequest) -> str:
     """The sample's."""
     return str(request.param)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from default_run import in_default_run
 from generations import Lab
 from mounted import NEEDS_FUSE, mounted_image
 
@@ -39,12 +40,7 @@ _COUNTED = re.compile("/sys/fs/cgroup/.*/memory[.].*stat|/sys/kernel/debug/(bdi|
 """Counters of which each CPU holds a part back for a while, limits that follow from them, and free memory."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS
-    ],
-)
+@pytest.fixture(scope="module", params=in_default_run(KERNELS, "6.1 two CPUs"))
 def generation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from answers import ask
-from generations import RICH, Lab, in_default_run
+from default_run import in_default_run
+from generations import RICH, Lab
 from image_editor import Editor
 
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory

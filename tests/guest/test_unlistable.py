@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from answers import ask
 from blank_page import blank_copy, kernel_paddr
-from generations import GENERATIONS, Lab, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS, Lab
 from hypothesis import given
 from hypothesis import strategies as st
 from image_editor import hidden

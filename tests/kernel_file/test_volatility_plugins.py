@@ -66,6 +66,7 @@ def answers(lab: Lab, name: str, folder: Path, *plugins: str) -> dict[str, dict[
     return {answer["name"]: answer for answer in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.slow
 def test_plugins_that_ask_for_variables_of_many_types_answer(lab: Lab, tmp_path: Path) -> None:
     asked = (
         "linux.boottime.Boottime", "linux.ip.Addr", "linux.kthreads.Kthreads",

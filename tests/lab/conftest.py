@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from generations import GENERATIONS, Lab
 
-from samples.make import Spec, make_sample
+from samples.make import make_sample
 
 ROOT = Path(__file__).resolve().parents[2]
-LIGHT = Spec("6.1-cloud", seed=1, light=True)
+GENERATION = "7.x"
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Evidence:
 def evidence(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """The evidence that these tests share; nobody changes it."""
     folder, store = tmp_path_factory.mktemp("evidence"), tmp_path_factory.mktemp("store-of-lab")
-    light, unknown = make_sample(LIGHT), make_sample(GENERATIONS["7.x"])
-    kernel = lab.kernel("6.1 two CPUs")  # the same kernel: it need not be taken in once more
+    light, unknown = lab.sample(GENERATION), make_sample(GENERATIONS["6.1 two CPUs"])
+    kernel = lab.kernel(GENERATION)  # it need not be taken in once more
     (store / kernel.name).symlink_to(kernel.folder)
     (folder / "sub").mkdir()
     for name in ("a.raw", "b.raw", "sub/c.raw"):
@@ -42,7 +42,7 @@ def evidence(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     with open(light.dump, "rb") as whole, open(folder / "cut.raw", "wb") as cut:
         shutil.copyfileobj(whole, cut, 1 << 20)
         cut.truncate(light.dump.stat().st_size // 8)
-    (folder / "notes.txt").write_text("Linux version 6.1 was seen on the screen\n" * 100_000)
+    (folder / "notes.txt").write_text("Linux version 7.2 was seen on the screen\n" * 100_000)
     return Evidence(folder, store)
 
 

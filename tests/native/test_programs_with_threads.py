@@ -8,7 +8,8 @@ import re
 import shlex
 
 import pytest
-from generations import GENERATIONS, NEWEST_RICH, Lab, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS, NEWEST_RICH, Lab
 from native_runs import Run
 
 from samples.stale import of_kernel

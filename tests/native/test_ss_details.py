@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from generations import GENERATIONS, Lab, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS, Lab
 from native_runs import Run
 
 from hybridbridge_vol import tools

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from blank_page import blank_copy, kernel_paddr
-from generations import GENERATIONS, Lab, in_default_run
+from default_run import in_default_run
+from generations import GENERATIONS, Lab
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.objects.typed_memory import TypedMemory

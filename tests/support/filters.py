@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
+from default_run import in_default_run
 
 from hybridbridge_vol import tools
 from samples.make import Sample, Spec
@@ -16,10 +16,7 @@ FILTERS = {
     "6.12 filters": Spec("6.12-cloud", light=True, filters=True),
     "7.x filters": Spec("7-cloud", light=True, filters=True),
 }
-EACH = [
-    name if name.startswith("6.1 ") else pytest.param(name, marks=pytest.mark.slow)  # one costs a minute
-    for name in FILTERS
-]
+EACH = in_default_run(FILTERS, "6.1 filters")
 """The parameters of a test of all of them."""
 
 

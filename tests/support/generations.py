@@ -6,11 +6,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
 from disks import DISKS
 from filters import FILTERS
 
@@ -73,12 +71,6 @@ NEWEST_RICH = {"7.x rich": Spec("7-cloud", seed=24, cpus=2)}
 
 ALL = GENERATIONS | NEWEST_RICH | SERVERS | ALL_MODULES | NETWORK | SLOW_NETWORK | DISKS | FILTERS | PEOPLE
 """Every guest that tests share, by its name."""
-
-
-def in_default_run(names: Iterable[str], *kept: str) -> list[Any]:
-    """These guests as parameters of a test that costs much: `kept` are in the default run, the others in the
-    slow one."""
-    return [name if name in kept else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def trust(store: Store, sample: Sample) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from default_run import in_default_run
 from generations import Lab
 
 from hybridbridge_vol import tools
@@ -18,9 +18,7 @@ KERNELS = {
     "7.x": "7-cloud",
 }
 """By the sample that shares its kernel, which is trusted already."""
-GENERATIONS = [
-    pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS
-]
+GENERATIONS = in_default_run(KERNELS, "6.1 two CPUs")
 CLEAN = "clean"
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from attacks import KERNELS, ask, guest
+from default_run import in_default_run
 from generations import Lab
 
 from hybridbridge_vol.guest.session import Session, open_session
@@ -136,11 +137,7 @@ OPTIONS = {
 TOOLS = ("check", "hidden", "hooks", "credentials", "persistence")
 
 
-def by_generation() -> list[Any]:
-    return [pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS]
-
-
-@pytest.fixture(scope="module", params=by_generation())
+@pytest.fixture(scope="module", params=in_default_run(KERNELS, "6.1 two CPUs"))
 def attacked(request: pytest.FixtureRequest, lab: Lab) -> Sample:
     lab.sample(request.param)
     return make_sample(guest(request.param, "all"))

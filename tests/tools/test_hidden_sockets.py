@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generations import NETWORK, RICH, SLOW_NETWORK, in_default_run
+from default_run import in_default_run
+from generations import NETWORK, RICH, SLOW_NETWORK
 from guest_modules import loaded
 from hypothesis import given
 from hypothesis import strategies as st

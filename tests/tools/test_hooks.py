@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from attacks import ask, edited
-from generations import ALL_MODULES, SERVERS, Lab
+from default_run import in_default_run
+from generations import ALL_MODULES, GENERATIONS, SERVERS, Lab
 from image_editor import Editor
 
 from hybridbridge_vol import tools
@@ -31,12 +32,7 @@ SAMPLE = "6.1 two CPUs"
 Rows = list[dict[str, Any]]
 
 
-def by_kernel() -> list[Any]:
-    names = ("5.10 nokaslr", SAMPLE, "6.12", "7.x")
-    return [pytest.param(name, marks=() if name == SAMPLE else pytest.mark.slow) for name in names]
-
-
-@pytest.fixture(scope="module", params=by_kernel())
+@pytest.fixture(scope="module", params=in_default_run(GENERATIONS, SAMPLE))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

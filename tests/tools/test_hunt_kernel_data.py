@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from default_run import in_default_run
+from disks import DISKS
 from generations import Lab
 from hunting import GENERATIONS, ask, hunted
 
@@ -15,11 +17,8 @@ from hybridbridge_vol.toolkit.cells import Unavailable
 from samples.make import Sample
 from samples.plan import LOCKED
 
-DISKS = Path(__file__).parents[2] / "samples" / "guest" / "disks.sh"
-DISK_GUESTS = [
-    pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow)
-    for name in ("5.10 disks", "6.1 disks", "6.12 disks", "7.x disks")
-]
+DISK_SCRIPT = Path(__file__).parents[2] / "samples" / "guest" / "disks.sh"
+DISK_GUESTS = in_default_run(sorted(DISKS), "6.1 disks")
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
@@ -69,7 +68,7 @@ def test_what_keys_hold_is_shown_with_secrets_only(session: Session) -> None:
 
 @pytest.mark.parametrize("name", DISK_GUESTS)
 def test_the_master_key_of_an_encrypted_disk_is_the_one_that_the_guest_gave(lab: Lab, name: str) -> None:
-    key = re.search(r"^KEY=([0-9a-f]+)$", DISKS.read_text(), re.MULTILINE)
+    key = re.search(r"^KEY=([0-9a-f]+)$", DISK_SCRIPT.read_text(), re.MULTILINE)
     assert key
     session = lab.session(name)
     (row,) = (row for row in ask(session, "keys", secrets=True) if row["TYPE"] == "dm-crypt")

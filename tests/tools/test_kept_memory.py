@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from answers import ask
+from default_run import in_default_run
 from generations import Lab
 
 
@@ -20,7 +21,10 @@ def live_objects() -> Counter[str]:
     )
 
 
-@pytest.mark.parametrize("tool", ["check", "hooks", "hidden", "malfind", "lsof", "queues", "persistence"])
+TOOLS = ("check", "hooks", "hidden", "malfind", "lsof", "queues", "persistence")
+
+
+@pytest.mark.parametrize("tool", in_default_run(TOOLS, "hidden", "lsof", "persistence"))
 def test_a_tool_keeps_nothing_of_its_second_answer(lab: Lab, tool: str) -> None:
     """Of the first, it may keep what it has learned of the image."""
     session = lab.session("7.x")

@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 import pytest
-from generations import NETWORK, SLOW_NETWORK, in_default_run
+from default_run import in_default_run
+from generations import NETWORK, SLOW_NETWORK
 
 from hybridbridge_vol import tools
 from hybridbridge_vol.bridge.run.fast_with_fallback import Mode

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from answers import ask
+from default_run import in_default_run
 from generations import Lab
 
 from hybridbridge_vol.guest.session import Session, open_session
@@ -18,12 +19,7 @@ KERNELS = {"5.10 nokaslr": "5.10-cloud", "6.1 two CPUs": "6.1-cloud", "6.12": "6
 """By the sample that shares its kernel, which is trusted already."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS
-    ],
-)
+@pytest.fixture(scope="module", params=in_default_run(KERNELS, "6.1 two CPUs"))
 def sample(request: pytest.FixtureRequest, lab: Lab) -> Sample:
     lab.sample(request.param)
     return make_sample(Spec(KERNELS[request.param], light=True, pseudo=True))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import tls_guest
+from default_run import in_default_run
 from generations import Lab
 from hunting import ask
 from tls_guest import AES_GCM_128, AES_GCM_256, CHACHA20_POLY1305, given
@@ -16,12 +17,7 @@ KERNELS = {"6.1 two CPUs": "6.1-cloud", "6.12": "6.12-cloud", "7.x": "7-cloud"}
 """By the sample that shares its kernel, which is trusted already. Debian's 5.10-cloud has no kernel TLS."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=() if name.startswith("6.1 ") else pytest.mark.slow) for name in KERNELS
-    ],
-)
+@pytest.fixture(scope="module", params=in_default_run(KERNELS, "6.1 two CPUs"))
 def session(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Session]:
     lab.sample(request.param)
     with open_session(tls_guest.image_of(KERNELS[request.param]), lab.store.root) as session:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from generations import SERVERS, Lab, in_default_run
+from default_run import in_default_run
+from generations import SERVERS, Lab
 
 from hybridbridge_vol.bridge.modules.locate import STRUCT_SECTION, Location
 from hybridbridge_vol.guest.session import Session
@@ -20,7 +21,7 @@ def locations(session: Session) -> dict[str, Location]:
     return found
 
 
-@pytest.mark.parametrize("name", in_default_run(SERVERS, "5.10 server", "7.x server"))
+@pytest.mark.parametrize("name", in_default_run(SERVERS, "7.x server"))
 def test_every_section_of_data_is_placed_and_agrees_with_the_kernels_own_address(lab: Lab, name: str) -> None:
     session = lab.session(name)
     structs = session.bridge.space.modules.listed.structs

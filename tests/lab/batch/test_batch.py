@@ -36,13 +36,13 @@ def test_every_image_is_a_row_of_the_manifest_and_bad_ones_say_why(undisturbed: 
         row = rows[Path(name).name]
         assert row["status"] == "ok" and row["error"] is None
         assert [run["tool"] for run in row["tools"]] == list(PAPER_TOOLS)
-        assert row["release"].startswith("6.1.") and row["kernel"].startswith(row["release"])
+        assert row["release"].startswith("7.") and row["kernel"].startswith(row["release"])
         assert row["cpus"] == 1 and row["captured"].year >= 2024
         assert row["size"] == os.stat(evidence.folder / name).st_size
     assert (
         "no trusted kernel" in rows["unknown.raw"]["error"] and "hb trust add" in rows["unknown.raw"]["error"]
     )
-    assert rows["unknown.raw"]["release"].startswith("7.")
+    assert rows["unknown.raw"]["release"].startswith("6.1.")
     assert rows["cut.raw"]["status"] == "failed" and "truncated" in rows["cut.raw"]["error"]
     assert undisturbed.status == 3
     assert "5 images (3 ok, 2 failed)" in undisturbed.stdout
