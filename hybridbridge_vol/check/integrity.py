@@ -15,6 +15,7 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.check.call_checks import CallChecks
 from hybridbridge_vol.check.call_depth import lead_calls_behind
 from hybridbridge_vol.check.code_differences import SHOWN, CodeComparison, unequal
+from hybridbridge_vol.check.cpu_registers import register_differences
 from hybridbridge_vol.check.cut_strings import accept_cut_strings
 from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.check.doubts import UNREAD, Doubts, blank_pages, in_a_row
@@ -103,6 +104,7 @@ class Integrity:
         yield from self._vdso_differences()
         yield from self._pointer_differences()
         yield from self._gate_differences()
+        yield from register_differences(self._bridge, self._places)
         modules = ModuleIntegrity(
             self._bridge, self._places, self._around, self._tracers, self._modules, self._stored
         )

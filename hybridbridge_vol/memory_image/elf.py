@@ -23,8 +23,9 @@ _MAX_NOTES_SIZE = 64 << 20
 _MAX_SECTIONS = 1 << 10
 MAX_NOTES = 1 << 16
 """Some for each of 8,192 CPUs."""
-_CR3 = struct.Struct("<Q")
-_CR3_AT = 8 + 18 * 8 + 10 * 24 + 3 * 8
+_REGISTERS = struct.Struct("<6Q")
+"""The base of the last segment register, IDTR, and CR0 to CR4."""
+_REGISTERS_AT = 8 + 18 * 8 + 10 * 24 - 8
 """Behind version and size, 18 registers, 10 segment registers of 24 bytes, CR0 to CR2."""
 
 
@@ -101,11 +102,12 @@ def parse_sections(source: Source, header: ElfHeader) -> list[Section]:
 
 def qemu_cpus(notes: Iterable[Note]) -> list[CpuRegisters]:
     """The registers in QEMU's own notes, one for each CPU (`QEMUCPUState`, target/i386/arch_dump.c)."""
-    return [
-        CpuRegisters(*_CR3.unpack_from(note.content, _CR3_AT))
-        for note in islice(notes, MAX_NOTES)
-        if note.name == b"QEMU" and len(note.content) >= _CR3_AT + _CR3.size
-    ]
+    found = []
+    for note in islice(notes, MAX_NOTES):
+        if note.name == b"QEMU" and len(note.content) >= _REGISTERS_AT + _REGISTERS.size:
+            idt, cr0, _cr1, _cr2, cr3, cr4 = _REGISTERS.unpack_from(note.content, _REGISTERS_AT)
+            found.append(CpuRegisters(cr3, cr0, cr4, idt))
+    return found
 
 
 def parse_notes(source: Source, offset: int, size: int) -> Iterator[Note]:

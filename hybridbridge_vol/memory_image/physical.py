@@ -36,10 +36,21 @@ class NotInImage(ImageError):
 
 
 class CpuRegisters(NamedTuple):
-    """What tells to which kernel a CPU belongs: CR3 (the physical address of its page tables' root, in bits
-    12 and above)."""
+    """Registers of one CPU; None, or no debug registers: the image's format lacks them.
+
+    `cr3` tells to which kernel a CPU belongs (the physical address of its page tables' root, in bits 12 and
+    above). `idt_vaddr`: where its interrupt descriptor table begins. `lstar`, `cstar` and `sysenter_eip`:
+    where system calls enter the kernel (SDM volume 3A, 5.8.7 and 5.8.8). `debug`: DR0 to DR7.
+    """
 
     cr3: int
+    cr0: int | None = None
+    cr4: int | None = None
+    idt_vaddr: int | None = None
+    lstar: int | None = None
+    cstar: int | None = None
+    sysenter_eip: int | None = None
+    debug: tuple[int, ...] = ()
 
 
 WhyAbsent = Callable[[int], str | None]

@@ -4,7 +4,8 @@ At the end of the stream stand the devices, one section each: a byte 4, its id, 
 the device's fields, a byte 0x7e and the id again; then a byte 0, and a byte 6 with the length of a
 description in JSON: the devices in the same order, with names and sizes of their fields (QEMU:
 migration/savevm.c, `qemu_savevm_state_complete_precopy_non_iterable`; migration/vmstate.c). The field
-`env.cr[3]` of a device "cpu" is its CR3 (target/i386/machine.c, `vmstate_x86_cpu`). Numbers are big endian.
+`env.cr[3]` of a device "cpu" is its CR3, and so on (target/i386/machine.c, `vmstate_x86_cpu`; a segment
+register is selector, base, limit and flags). Numbers are big endian.
 
 The devices are followed from the last one backwards, each where its size puts it, and as far as their headers
 and ends are there: what a guest has put into a device's buffers is never taken for a device.
@@ -32,14 +33,24 @@ _SECTION = struct.Struct(">BIB")
 _SECTION_END = struct.Struct(">II")
 _CANDIDATES = 8
 """Bytes 6 that are tried from the end: JSON has none, the length before it has at most four."""
-_CPU, _CR3 = "cpu", "env.cr[3]"
+_CPU = "cpu"
+_WORD = 8
+_FIELDS = {
+    "env.cr[3]": ("cr3", 8, 1, 0), "env.cr[0]": ("cr0", 8, 1, 0), "env.cr[4]": ("cr4", 8, 1, 0),
+    "env.idt": ("idt_vaddr", 20, 1, 4), "env.lstar": ("lstar", 8, 1, 0), "env.cstar": ("cstar", 8, 1, 0),
+    "env.sysenter_eip": ("sysenter_eip", 8, 1, 0), "env.dr": ("debug", 8, 8, 0),
+}  # fmt: skip
+"""Fields of a CPU by their names: the register, the field's size in bytes, how many there are, and where in
+the first one the register stands."""
 
 
 class _Device(NamedTuple):
+    """`places`: registers of a CPU, by name, and where they are among its fields."""
+
     name: bytes
     instance: int
     size: int
-    cr3_at: int | None
+    places: dict[str, int]
 
 
 class _Strange(Exception):
@@ -63,11 +74,22 @@ def savevm_cpus(source: Source) -> list[CpuRegisters]:
         start = _start(source, device, end)
         if start is None:
             break
-        if device.cr3_at is not None:
-            at = start + _SECTION.size + len(device.name) + _SECTION_END.size + device.cr3_at
-            found.append(CpuRegisters(int.from_bytes(source.read_at(at, 8), "big")))
+        if "cr3" in device.places:
+            fields = start + _SECTION.size + len(device.name) + _SECTION_END.size
+            found.append(_registers(source, fields, device.places))
         end = start
     return found[::-1]
+
+
+def _registers(source: Source, fields: int, places: Mapping[str, int]) -> CpuRegisters:
+    """The registers of a CPU whose fields begin at a file offset."""
+
+    def words(register: str, count: int) -> tuple[int, ...]:
+        data = source.read_at(fields + places[register], count * _WORD)
+        return struct.unpack(f">{len(data) // _WORD}Q", data[: len(data) & -_WORD])
+
+    values = {name: words(name, 1)[0] for name in places if name != "debug"}
+    return CpuRegisters(**values, debug=words("debug", 8) if "debug" in places else ())
 
 
 def _description(tail: bytes) -> tuple[int, Any]:
@@ -92,14 +114,15 @@ def _devices(description: Any) -> Iterator[_Device]:
         name, instance = device.get("name"), device.get("instance_id")
         if not isinstance(name, str) or not isinstance(instance, int):
             raise _Strange
-        size, cr3_at = _fields(device, left)
+        size, places = _fields(device, left)
         is_cpu = device.get("vmsd_name") == _CPU
-        yield _Device(name.encode("utf-8", "replace"), instance, size, cr3_at if is_cpu else None)
+        yield _Device(name.encode("utf-8", "replace"), instance, size, places if is_cpu else {})
 
 
-def _fields(state: Mapping[str, Any], left: list[int]) -> tuple[int, int | None]:
-    """How many bytes a state's fields and parts take, and where CR3 is among them. _Strange."""
-    size, cr3_at = 0, None
+def _fields(state: Mapping[str, Any], left: list[int]) -> tuple[int, dict[str, int]]:
+    """How many bytes a state's fields and parts take, and where registers are among them. _Strange."""
+    size = 0
+    places: dict[str, int] = {}
     for entry in _sequence(state.get("fields")):
         field = _mapping(entry)
         left[0] -= 1
@@ -108,8 +131,9 @@ def _fields(state: Mapping[str, Any], left: list[int]) -> tuple[int, int | None]
         one, count = field.get("size"), field.get("array_len", 1)
         if not isinstance(one, int) or not isinstance(count, int) or one < 0 or count < 0:
             raise _Strange
-        if field.get("name") == _CR3 and one == 8:
-            cr3_at = size
+        register, *shape, at = _FIELDS.get(str(field.get("name")), ("", 0, 0, 0))
+        if shape == [one, count] and register:
+            places[register] = size + at
         size += one * count
     for entry in _sequence(state.get("subsections", [])):
         part = _mapping(entry)
@@ -117,7 +141,7 @@ def _fields(state: Mapping[str, Any], left: list[int]) -> tuple[int, int | None]
         if not isinstance(name, str):
             raise _Strange
         size += 1 + 1 + len(name.encode("utf-8", "replace")) + 4 + _fields(part, left)[0]
-    return size, cr3_at
+    return size, places
 
 
 def _start(source: Source, device: _Device, end: int) -> int | None:

@@ -89,11 +89,13 @@ class SnapshotLayout(NamedTuple):
         """Physical address of the page that a `struct page` is about."""
         return (page_struct_vaddr - self.vmemmap_base) // PAGE_STRUCT * PAGE_SIZE
 
-    def translate(self, image: Tables, vaddr: int) -> paging.Translation | None:
-        """Walk the snapshot's own page tables, which an attacker may have changed; None where nothing is
-        mapped, or the tables are not in the image."""
+    def translate(
+        self, image: Tables, vaddr: int, root_paddr: int | None = None
+    ) -> paging.Translation | None:
+        """Walk the snapshot's own page tables, which an attacker may have changed, or those at `root_paddr`;
+        None where nothing is mapped, or the tables are not in the image."""
         try:
-            return self.walk(image, vaddr)
+            return self.walk(image, vaddr, root_paddr)
         except UnreadableSnapshot:
             return None
 

@@ -19,10 +19,12 @@ class Check(Tool):
         "there is accepted. A change by boot-time patching at a site that the kernel's own tables list is "
         "accepted if it is exactly what the kernel itself would write there. A clean kernel gives no row. A "
         "change by the kernel's own tracer, a kprobe, a livepatch or a program of BPF is reported by that "
-        "name, with the function that is called. Not in a memory image, and so not compared: registers of "
-        "the processor (the entry point in MSR_LSTAR, IDTR). Not compared: pointers that the kernel stores "
-        "while it runs, and modules that are not listed. A table joins many rows of one module and cause to "
-        "one, which says how many they are; --format json has them all."
+        "name, with the function that is called. Registers of the processors are compared where the "
+        "image's format has them: all of them in a state that QEMU or libvirt has saved; IDTR, CR0 and CR4 "
+        "in QEMU's dumps. Other formats lack them, and with them the entry point of system calls "
+        "(MSR_LSTAR). Not compared: pointers that the kernel stores while it runs, and modules that are not "
+        "listed. A table joins many rows of one module and cause to one, which says how many they are; "
+        "--format json has them all."
     )
     runs_kernel = False
     columns = (
@@ -30,7 +32,8 @@ class Check(Tool):
             "WHAT",
             "str",
             "text, rodata, syscall, data, idt, vdso, module; traced, kprobe, livepatch, bpf: changed by the "
-            "kernel's own means; mapping: page tables lead elsewhere; missing: cannot be checked",
+            "kernel's own means; register: of a processor; mapping: page tables lead elsewhere; missing: "
+            "cannot be checked",
         ),
         Column("ADDRESS", "hex", "its virtual address"),
         Column("OFFSET", "hex", "its offset in the image file"),

@@ -1,4 +1,4 @@
-"""CR3 of each CPU in saved states of QEMU and VMware, and what is not taken for it."""
+"""Registers of each CPU in saved states of QEMU and VMware, and what is not taken for them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sources import source
 from vmware_writer import block, control_registers, regions, state, tag
 
 from hybridbridge_vol.memory_image.open import open_image
+from hybridbridge_vol.memory_image.physical import CpuRegisters
 from hybridbridge_vol.memory_image.savevm_cpus import savevm_cpus
 from hybridbridge_vol.memory_image.vmware_state import MAX_CPUS, parse_vmware_state
 
@@ -25,6 +26,7 @@ ROOTS = st.lists(st.integers(0, (1 << 64) - 1), max_size=8)
 
 Field = dict[str, Any]
 _PART = b"cpu/async_pf_msr"
+IDT, LSTAR, DEBUG = 0xFFFFFE0000000000, 0xFFFFFFFF81000080, (1, 2, 3, 4, 0, 0, 0xFFFF0FF0, 0x400)
 
 
 def cpu(number: int, cr3: int) -> tuple[Field, bytes]:
@@ -32,8 +34,12 @@ def cpu(number: int, cr3: int) -> tuple[Field, bytes]:
     fields = [
         {"name": "env.regs", "array_len": 16, "type": "uint64", "size": 8},
         {"name": "env.segs", "array_len": 6, "type": "struct", "struct": {"fields": []}, "size": 20},
+        {"name": "env.idt", "type": "struct", "struct": {"fields": []}, "size": 20},
         {"name": "env.cr[3]", "type": "uint64", "size": 8},
         {"name": "env.cr[4]", "type": "uint64", "size": 8},
+        {"name": "env.dr", "array_len": 8, "type": "uint64", "size": 8},
+        {"name": "env.lstar", "type": "uint64", "size": 8},
+        {"name": "env.cstar", "type": "uint32", "size": 4},
     ]
     part = {"vmsd_name": _PART.decode(), "version": 1, "fields": [{"name": "env.async_pf", "size": 8}]}
     device = {
@@ -41,7 +47,9 @@ def cpu(number: int, cr3: int) -> tuple[Field, bytes]:
         "subsections": [part],
     }  # fmt: skip
     head = bytes([5, len(_PART)]) + _PART + struct.pack(">I", 1)
-    return device, bytes(8 * 16 + 20 * 6) + struct.pack(">QQ", cr3, 0x6F0) + head + bytes(8)
+    idt, debug = struct.pack(">IQII", 0, IDT, 0xFFF, 0), struct.pack(">8Q", *DEBUG)
+    words = struct.pack(">QQ", cr3, 0x6F0), debug, struct.pack(">QI", LSTAR, 1)
+    return device, bytes(8 * 16 + 20 * 6) + idt + b"".join(words) + head + bytes(8)
 
 
 def buffer(content: bytes) -> tuple[Field, bytes]:
@@ -75,6 +83,12 @@ def cr3s(data: bytes) -> list[int]:
 def test_the_root_of_each_cpus_page_tables_is_in_a_state_of_qemus(roots: list[int]) -> None:
     devices = [cpu(number, root) for number, root in enumerate(roots)]
     assert cr3s(stream([*devices, buffer(b"text")])) == roots
+
+
+def test_other_registers_are_read_where_the_description_has_them() -> None:
+    """A field of another size is none of them."""
+    (found,) = savevm_cpus(source(stream([cpu(0, 0x1000)])))
+    assert found == CpuRegisters(0x1000, cr4=0x6F0, idt_vaddr=IDT, lstar=LSTAR, debug=DEBUG)
 
 
 def test_a_device_that_a_guest_wrote_into_a_buffer_is_none() -> None:
