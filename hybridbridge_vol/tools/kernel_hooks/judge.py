@@ -296,7 +296,9 @@ class Judge:
             self._memory.bridge, self._names.listed, bpf_name, not self._names.lost
         ).differences()
         kinds = ("text", "traced", "kprobe", "livepatch", "bpf", "module")
-        return sorted((one.vaddr, one.what, one.doubt) for one in found if one.what in kinds)
+        return sorted(
+            (one.vaddr, one.what, one.doubt) for one in found if one.what in kinds and one.vaddr is not None
+        )
 
 
 def _with_usual_nops(expected: bytes, found: bytes) -> bytes:
