@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,8 +40,8 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 _MOST_FAILURES = 16
-"""Programs that may be rolled back, one after the other, before no more are tried until more code is proven:
-each costs some milliseconds."""
+"""Programs of a kind that may be rolled back, one after the other, before no more of it are tried until more
+code is proven: each costs some milliseconds."""
 _MOST_PROOFS = 16
 """How often a program is run again after what stopped it was proven."""
 _MOST_LEFT_OUT = 32
@@ -48,14 +49,17 @@ _MOST_LEFT_OUT = 32
 MAX_DESCRIPTORS = 1 << 20
 """Of one process: the limit that Linux begins with (sysctl_nr_open, fs/file.c). More are listed by their
 files."""
+_CALLS = "calls"
+"""The kind of programs that make system calls; the others are named by the function that they ask."""
 _UNKNOWN = (LookupError, OSError, CallRolledBack, UnmappedVirtual)
 """The kernel is not made as expected."""
 
 
 @dataclass(frozen=True)
 class _Program(Generic[T, A]):
-    """A program that asks about many things together."""
+    """A program that asks about many things together, of a `kind` that has failures of its own."""
 
+    kind: str
     run: Callable[[Sequence[T]], Sequence[A] | None]
     """The answers, or None if it was rolled back."""
     reached: Callable[[int], int]
@@ -73,7 +77,8 @@ class OpenDescriptors:
         self._own: OwnDescriptor | None = None
         self._generation = -1
         """The one that `_own` was opened in."""
-        self._failures = 0
+        self._failures: Counter[str] = Counter()
+        """Programs of each kind that were rolled back since one was not."""
         self._proven = 0
         """Bytes of code that were proven when `_failures` was last looked at."""
 
@@ -105,11 +110,12 @@ class OpenDescriptors:
         """None for each whose program was rolled back, or cannot be made."""
         symbols, resolve = self._proxy.bridge.kernel.symbols, self._proxy.bridge.snapshot
         name = next((name for name in NEXT_FUNCTIONS if name in symbols), None)
-        if name is None or "find_task_by_vpid" not in symbols or not self._may_try():
+        if name is None or "find_task_by_vpid" not in symbols or not self._may_try(name):
             return [None] * len(wanted)
         memory, functions = self._proxy.program_memory, (resolve("find_task_by_vpid"), resolve(name))
         program = _Program[tuple[int, int], Listed | None](
-            lambda part: self._counted(list_descriptors(memory, *functions, part)),
+            name,
+            lambda part: self._counted(name, list_descriptors(memory, *functions, part)),
             partial(descriptor_listing.reached, memory),
             lambda one: self._prove_next(name, one[0]),
         )
@@ -130,6 +136,7 @@ class OpenDescriptors:
     ) -> Iterator[tuple[tuple[int, int], OpenDescriptor]]:
         """What is known of the files that the function `take` takes from a process."""
         program = _Program[tuple[int, int], Followed | None](
+            take,
             partial(self._followed, take),
             partial(descriptor_loop.reached, self._proxy.program_memory),
             lambda one: self._prove(take, *one),
@@ -150,14 +157,17 @@ class OpenDescriptors:
         found: list[Called | None] = []
         most, memory = descriptor_calls.most_calls(room), self._proxy.program_memory
         program = _Program[DescriptorCall, Called | None](
-            partial(self._called, room), lambda count: descriptor_calls.reached(memory, count, room), prove
+            _CALLS,
+            partial(self._called, room),
+            lambda count: descriptor_calls.reached(memory, count, room),
+            prove,
         )
         for start in range(0, len(calls), most):
             found += self._answers(calls[start : start + most], program)
         return found
 
     def _called(self, room: int, calls: Sequence[DescriptorCall]) -> list[Called | None] | None:
-        if not self._may_try():
+        if not self._may_try(_CALLS):
             return None
         resolve = self._proxy.bridge.snapshot
         try:
@@ -165,32 +175,33 @@ class OpenDescriptors:
             entries = {name: self._proxy.caller.entry(name, "twin") for name in {call.name for call in calls}}
             _fields, own = self._known()
         except (*_UNKNOWN, BootError):
-            self._failures = _MOST_FAILURES
+            self._failures[_CALLS] = _MOST_FAILURES
             return None
         memory = self._proxy.program_memory
         answers = descriptor_calls.call_each(memory, functions, entries, own, calls, room)
-        return self._counted(answers)
+        return self._counted(_CALLS, answers)
 
-    def _may_try(self) -> bool:
+    def _may_try(self, kind: str) -> bool:
         proven = len(self._proxy.bridge.memo)
         if proven != self._proven:  # what failed may succeed now
-            self._proven, self._failures = proven, 0
-        return self._failures < _MOST_FAILURES
+            self._proven = proven
+            self._failures.clear()
+        return self._failures[kind] < _MOST_FAILURES
 
     def _followed(self, take: str, wanted: Sequence[tuple[int, int]]) -> list[Followed | None] | None:
         """None if the program was rolled back, or cannot be made."""
-        if not self._may_try():
+        if not self._may_try(take):
             return None
         try:
             functions = self._functions(take)
             fields, own = self._known()
         except _UNKNOWN:
-            self._failures = _MOST_FAILURES
+            self._failures[take] = _MOST_FAILURES
             return None
-        return self._counted(follow(self._proxy.program_memory, functions, fields, own, wanted))
+        return self._counted(take, follow(self._proxy.program_memory, functions, fields, own, wanted))
 
-    def _counted(self, answers: T | None) -> T | None:
-        self._failures = self._failures + 1 if answers is None else 0
+    def _counted(self, kind: str, answers: T | None) -> T | None:
+        self._failures[kind] = self._failures[kind] + 1 if answers is None else 0
         return answers
 
     def _answers(self, things: Sequence[T], program: _Program[T, A]) -> list[A | None]:
@@ -215,7 +226,7 @@ class OpenDescriptors:
         for which that fails, or with which the program ends all the same."""
         answers, before, refused = program.run(things), -1, set[int]()
         for _ in range(_MOST_PROOFS):
-            if answers is not None or not self._may_try():
+            if answers is not None or not self._may_try(program.kind):
                 break
             number = program.reached(len(things))
             places = range(number, min(number + 2, len(things)))
