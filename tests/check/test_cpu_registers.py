@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ending_guest import Ending, ended, image_of
+from ending_guest import Ending, ended
 from generations import GENERATIONS, Lab
-from several_kernels import KEXEC
+from several_kernels import after_kexec
 from victims import check
 
 from hybridbridge_vol.check.cpu_registers import Usual, unusual
@@ -80,7 +80,7 @@ def test_a_table_of_interrupts_that_another_replaces_is_found_in_a_dump_of_qemus
 ) -> None:
     lab.sample("6.1 two CPUs")  # which shares its kernel
     path = tmp_path / "dump.kdump"
-    shutil.copy(image_of(KEXEC) / path.name, path)
+    shutil.copy(after_kexec(lab.store) / path.name, path)
     with open_image(path) as image:
         (cpu,) = image.cpus
     assert cpu.idt_vaddr and cpu.cr0

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ending_guest import image_of
 from generations import Lab
-from several_kernels import KEXEC, PLANTED_AT, choice_and_kernel, choice_of, hb
+from several_kernels import PLANTED_AT, after_kexec, choice_and_kernel, choice_of, hb
 
 from hybridbridge_vol.errors import KernelNotStored
 from hybridbridge_vol.guest.session import open_session
@@ -26,7 +25,7 @@ def store(lab: Lab) -> Store:
 def test_a_kernel_at_the_address_that_is_not_stored_is_named_and_can_be_fetched(
     store: Store, tmp_path: Path
 ) -> None:
-    path = image_of(KEXEC) / "dump.raw"
+    path = after_kexec(store) / "dump.raw"
     choice, kernel = choice_and_kernel(path, store)
     for found in choice.kernels:
         place = found.found.text_paddr
@@ -45,7 +44,7 @@ def test_a_kernel_at_the_address_that_is_not_stored_is_named_and_can_be_fetched(
 
 
 def test_recorded_answers_are_of_the_kernel_that_is_asked_for(store: Store, tmp_path: Path) -> None:
-    path = image_of(KEXEC) / "dump.raw"
+    path = after_kexec(store) / "dump.raw"
     choice = choice_of(path, store)
     (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
     (tmp_path / "cases.toml").write_text(

@@ -18,7 +18,7 @@ import pytest
 from default_run import in_default_run
 from ending_guest import Ending, ended, image_of
 from generations import Lab
-from several_kernels import KEXEC, PLANTED_AT, choice_and_kernel, choice_of, hb
+from several_kernels import KEXEC, PLANTED_AT, after_kexec, choice_and_kernel, choice_of, hb
 from vmware_writer import control_registers, regions, state
 
 from hybridbridge_vol.errors import AttachError, HybridBridgeWarning, KernelNotStored, OptionError
@@ -48,7 +48,7 @@ def opened(path: Path, store: Store, kernel_at: int | None = None) -> Session:
 
 
 def test_after_kexec_the_kernel_that_runs_answers_and_says_that_there_are_two(store: Store) -> None:
-    path = image_of(KEXEC) / "dump.raw"
+    path = after_kexec(store) / "dump.raw"
     choice = choice_of(path, store)
     assert len(choice.kernels) == 2
     (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
@@ -67,7 +67,7 @@ def test_after_kexec_the_kernel_that_runs_answers_and_says_that_there_are_two(st
 
 
 def test_registers_of_the_images_cpus_tell_which_kernel_runs(store: Store) -> None:
-    folder = image_of(KEXEC)
+    folder = after_kexec(store)
     choice = choice_of(folder / "dump.kdump", store)
     assert choice.chosen.found == choice_of(folder / "dump.raw", store).chosen.found
     assert choice.chosen.evidence.on_cpus == 1
@@ -93,7 +93,7 @@ def test_registers_in_a_state_that_qemu_saved_tell_it_too(store: Store, tmp_path
 
 @pytest.mark.slow
 def test_registers_in_a_state_of_vmware_tell_it_too(store: Store, tmp_path: Path) -> None:
-    folder = image_of(KEXEC)
+    folder = after_kexec(store)
     with open_image(folder / "dump.kdump") as image:
         cpus = [cpu.cr3 for cpu in image.cpus]
     (tmp_path / "vm.vmem").symlink_to(folder / "dump.raw")
@@ -105,7 +105,7 @@ def test_registers_in_a_state_of_vmware_tell_it_too(store: Store, tmp_path: Path
 
 
 def test_the_kernel_that_is_asked_for_answers_and_its_flaws_are_said(store: Store) -> None:
-    path = image_of(KEXEC) / "dump.raw"
+    path = after_kexec(store) / "dump.raw"
     choice = choice_of(path, store)
     (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
     asked = choice_of(path, store, left.found.text_paddr)
@@ -128,7 +128,7 @@ def planted(store: Store, tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
     def make(change: Callable[[StoredKernel, bytearray, int], None] = lambda *_: None) -> Path:
         path = tmp_path / "planted.raw"
-        subprocess.run(["cp", "--sparse=always", image_of(KEXEC) / "dump.raw", path], check=True)
+        subprocess.run(["cp", "--sparse=always", after_kexec(store) / "dump.raw", path], check=True)
         choice, kernel = choice_and_kernel(path, store)
         place = choice.chosen.found.text_paddr
         for other in choice.kernels:  # one copy and the original are enough
@@ -229,7 +229,7 @@ def test_where_no_kernel_is_sound_nothing_is_answered(store: Store, planted: Cal
 def test_the_command_line_says_in_a_note_that_there_are_two_and_takes_the_one_that_is_asked_for(
     store: Store,
 ) -> None:
-    path = image_of(KEXEC) / "dump.raw"
+    path = after_kexec(store) / "dump.raw"
     choice = choice_of(path, store)
     (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
     status, out, err = hb("run", path, "hostname", "--store", store.root)
@@ -249,7 +249,7 @@ def test_the_command_line_says_in_a_note_that_there_are_two_and_takes_the_one_th
 def test_a_batch_keeps_the_note_and_examines_the_kernel_that_is_asked_for(
     store: Store, tmp_path: Path
 ) -> None:
-    path = image_of(KEXEC) / "dump.raw"
+    path = after_kexec(store) / "dump.raw"
     choice = choice_of(path, store)
     (left,) = (kernel for kernel in choice.kernels if kernel is not choice.chosen)
     batch = ("batch", path, "--out", tmp_path / "out", "--tools", "hostname", "--format", "jsonl")

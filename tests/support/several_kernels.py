@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from ending_guest import Ending
+from ending_guest import Ending, image_of
 
 from hybridbridge_vol.memory_image.open import open_image
 from hybridbridge_vol.snapshot.choose_kernel import Choice, choose_kernel
@@ -16,6 +17,17 @@ from hybridbridge_vol.trust.stored_kernel import StoredKernel
 KEXEC = Ending("6.1-cloud", "kexec", next_kernel="6.1-cloud")
 PLANTED_AT = KEXEC.ram
 """Behind the guest's memory, so that nothing of it is lost."""
+_MOST_GUESTS = 6
+
+
+def after_kexec(store: Store) -> Path:
+    """The folder of a guest after kexec, which has left enough of the first kernel to be found: where KASLR
+    puts the second one is chance, and so the guest is made again where it lies upon the first."""
+    for number in range(_MOST_GUESTS):
+        folder = image_of(replace(KEXEC, append=f"guest={number}" if number else ""))
+        if len(choice_of(folder / "dump.raw", store).kernels) == 2:
+            return folder
+    raise AssertionError(f"the second kernel lies upon the first in each of {_MOST_GUESTS} guests")
 
 
 def choice_of(path: Path, store: Store, kernel_at: int | None = None) -> Choice:
