@@ -26,7 +26,7 @@ MAX_NOTES = 1 << 16
 _REGISTERS = struct.Struct("<6Q")
 """The base of the last segment register, IDTR, and CR0 to CR4."""
 _REGISTERS_AT = 8 + 18 * 8 + 10 * 24 - 8
-"""Behind version and size, 18 registers, 10 segment registers of 24 bytes, CR0 to CR2."""
+"""Behind version and size, 18 registers, and of 10 segment registers of 24 bytes all but the last base."""
 
 
 class ElfHeader(NamedTuple):
