@@ -162,6 +162,29 @@ def test_an_image_is_given_to_another_worker_when_its_own_is_killed(
     assert {step for _image, step in steps} >= set(TOOLS)
 
 
+def test_an_answer_whose_worker_ended_before_it_was_fetched_is_made_again(
+    evidence: Any, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = DaskEngine(1, address=cluster.address)
+    killed: list[int] = []
+    plain = engine._answer
+
+    def answer(future: Any, request: Request) -> Examination | None:
+        if not killed:
+            (holder,) = engine._client.who_has([future])[future.key]
+            killed.append(engine._client.run(os.getpid, workers=[holder])[holder])
+            os.kill(killed[0], signal.SIGKILL)
+            until(lambda: future.status != "finished")
+        return plain(future, request)
+
+    monkeypatch.setattr(engine, "_answer", answer)
+    try:
+        found = answered(engine, requests(evidence, tmp_path)[:1])
+    finally:
+        engine.close()
+    assert killed and found["a"].record.status == "ok"
+
+
 def test_a_worker_without_the_store_gets_the_kernel_and_sends_back_what_it_proved(
     evidence: Any, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,12 @@ class DaskEngine:
                     yield examination
 
     def _answer(self, future: Future, request: Request) -> Examination | None:
-        """What a finished task comes to; None if it was submitted again."""
+        """What a finished task comes to; None if it was submitted again, or its answer is made again."""
+        if future.status in ("lost", "pending") and self._client.status == "running":
+            # the worker that had it ended before it was fetched; the scheduler gives the task to another
+            self._requests[future] = request
+            future.add_done_callback(self._news.put)
+            return None
         if future.status in ("cancelled", "lost"):
             self._lost()
         if future.status != "finished":
