@@ -110,12 +110,12 @@ class OpenDescriptors:
         """None for each whose program was rolled back, or cannot be made."""
         symbols, resolve = self._proxy.bridge.kernel.symbols, self._proxy.bridge.snapshot
         name = next((name for name in NEXT_FUNCTIONS if name in symbols), None)
-        if name is None or "find_task_by_vpid" not in symbols or not self._may_try(name):
+        if name is None or "find_task_by_vpid" not in symbols:
             return [None] * len(wanted)
         memory, functions = self._proxy.program_memory, (resolve("find_task_by_vpid"), resolve(name))
         program = _Program[tuple[int, int], Listed | None](
             name,
-            lambda part: self._counted(name, list_descriptors(memory, *functions, part)),
+            partial(list_descriptors, memory, *functions),
             partial(descriptor_listing.reached, memory),
             lambda one: self._prove_next(name, one[0]),
         )
@@ -167,8 +167,7 @@ class OpenDescriptors:
         return found
 
     def _called(self, room: int, calls: Sequence[DescriptorCall]) -> list[Called | None] | None:
-        if not self._may_try(_CALLS):
-            return None
+        """None if the program was rolled back, or cannot be made."""
         resolve = self._proxy.bridge.snapshot
         try:
             functions = resolve("find_task_by_vpid"), resolve("fget_task")
@@ -177,9 +176,17 @@ class OpenDescriptors:
         except (*_UNKNOWN, BootError):
             self._failures[_CALLS] = _MOST_FAILURES
             return None
-        memory = self._proxy.program_memory
-        answers = descriptor_calls.call_each(memory, functions, entries, own, calls, room)
-        return self._counted(_CALLS, answers)
+        return descriptor_calls.call_each(self._proxy.program_memory, functions, entries, own, calls, room)
+
+    def _followed(self, take: str, wanted: Sequence[tuple[int, int]]) -> list[Followed | None] | None:
+        """None if the program was rolled back, or cannot be made."""
+        try:
+            functions = self._functions(take)
+            fields, own = self._known()
+        except _UNKNOWN:
+            self._failures[take] = _MOST_FAILURES
+            return None
+        return follow(self._proxy.program_memory, functions, fields, own, wanted)
 
     def _may_try(self, kind: str) -> bool:
         proven = len(self._proxy.bridge.memo)
@@ -188,20 +195,12 @@ class OpenDescriptors:
             self._failures.clear()
         return self._failures[kind] < _MOST_FAILURES
 
-    def _followed(self, take: str, wanted: Sequence[tuple[int, int]]) -> list[Followed | None] | None:
-        """None if the program was rolled back, or cannot be made."""
-        if not self._may_try(take):
+    def _run(self, program: _Program[T, A], things: Sequence[T]) -> Sequence[A] | None:
+        """The answers of a program; None if it was rolled back, or too many of its kind were."""
+        if not self._may_try(program.kind):
             return None
-        try:
-            functions = self._functions(take)
-            fields, own = self._known()
-        except _UNKNOWN:
-            self._failures[take] = _MOST_FAILURES
-            return None
-        return self._counted(take, follow(self._proxy.program_memory, functions, fields, own, wanted))
-
-    def _counted(self, kind: str, answers: T | None) -> T | None:
-        self._failures[kind] = self._failures[kind] + 1 if answers is None else 0
+        answers = program.run(things)
+        self._failures[program.kind] = self._failures[program.kind] + 1 if answers is None else 0
         return answers
 
     def _answers(self, things: Sequence[T], program: _Program[T, A]) -> list[A | None]:
@@ -224,7 +223,7 @@ class OpenDescriptors:
         """The answers of a program about some things. Where it is rolled back, what it does is done singly
         for the thing that it had reached and the one behind it; then it is run again. And the places of those
         for which that fails, or with which the program ends all the same."""
-        answers, before, refused = program.run(things), -1, set[int]()
+        answers, before, refused = self._run(program, things), -1, set[int]()
         for _ in range(_MOST_PROOFS):
             if answers is not None or not self._may_try(program.kind):
                 break
@@ -235,7 +234,7 @@ class OpenDescriptors:
             if len(failed) == len(places):
                 break
             before = number
-            answers = program.run(things)
+            answers = self._run(program, things)
         return answers, refused
 
     def _functions(self, take: str) -> Functions:
