@@ -103,6 +103,9 @@ class DaskEngine:
             dask_worker.examine, request, _source(request), entry,
             key=f"hybridbridge-{request.id}-{secrets.token_hex(4)}", pure=False,
         )  # fmt: skip
+        self._await(future, request)
+
+    def _await(self, future: Future, request: Request) -> None:
         self._requests[future] = request
         future.add_done_callback(self._news.put)
 
@@ -126,8 +129,7 @@ class DaskEngine:
         """What a finished task comes to; None if it was submitted again, or its answer is made again."""
         if future.status in ("lost", "pending") and self._client.status == "running":
             # the worker that had it ended before it was fetched; the scheduler gives the task to another
-            self._requests[future] = request
-            future.add_done_callback(self._news.put)
+            self._await(future, request)
             return None
         if future.status in ("cancelled", "lost"):
             self._lost()
