@@ -15,10 +15,10 @@ from hybridbridge_vol.bridge.attachment import Bridge
 from hybridbridge_vol.bridge.sides import moved
 from hybridbridge_vol.check.difference import Difference
 from hybridbridge_vol.check.symbol_names import Places
-from hybridbridge_vol.machine.paging import FRAME_MASK
 from hybridbridge_vol.memory_image.physical import CpuRegisters
+from hybridbridge_vol.snapshot.evidence import roots_of
 from hybridbridge_vol.snapshot.virtual_memory import UnreadableVirtual
-from hybridbridge_vol.units import PAGE_SIZE, U64
+from hybridbridge_vol.units import U64
 
 _ENTRIES = {
     "lstar": ("entry_SYSCALL_64",),
@@ -30,9 +30,6 @@ _ENTRIES = {
 _NAMES = {"lstar": "MSR_LSTAR", "cstar": "MSR_CSTAR", "sysenter_eip": "MSR_IA32_SYSENTER_EIP"}
 _PAGING, _WRITE_PROTECT = 1 << 31, 1 << 16
 _BREAKPOINTS = 4
-_USER_TABLES = PAGE_SIZE
-"""With page table isolation the tables that a program runs on lie behind the kernel's
-(arch/x86/include/asm/pgtable.h, PTI_PGTABLE_SWITCH_BIT)."""
 
 
 class Usual(NamedTuple):
@@ -111,18 +108,14 @@ def register_differences(bridge: Bridge, places: Places) -> Iterator[Difference]
 
 def _runs_on(bridge: Bridge, cpu: CpuRegisters) -> bool:
     """Whether a CPU's page tables map this kernel: there may be another one in the image."""
-    layout, root = bridge.layout, cpu.cr3 & FRAME_MASK
-    found = (
-        layout.translate(bridge.image, layout.text_vaddr, tables) for tables in (root & ~_USER_TABLES, root)
-    )
+    layout = bridge.layout
+    found = (layout.translate(bridge.image, layout.text_vaddr, root) for root in roots_of(cpu.cr3))
     return any(place is not None and place.paddr == layout.text_paddr for place in found)
 
 
 def _usual(bridge: Bridge) -> Usual:
-    symbols, shift = bridge.kernel.symbols, bridge.layout.shift
-
     def addresses(*names: str) -> frozenset[int]:
-        return frozenset(place + shift & U64 for name in names for place in symbols.addresses(name))
+        return frozenset(vaddr for name in names for vaddr in bridge.sides.snapshot_all(name))
 
     return Usual(
         {register: addresses(*names) for register, names in _ENTRIES.items()},

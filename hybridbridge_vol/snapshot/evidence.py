@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from hybridbridge_vol.errors import AttachError
-from hybridbridge_vol.machine.paging import LARGE_SHIFT
+from hybridbridge_vol.machine.paging import FRAME_MASK, LARGE_SHIFT
 from hybridbridge_vol.snapshot.find_kernel import MAJORITY, Candidate, Found, Readable
 from hybridbridge_vol.snapshot.kernel_layout import (
     PAGE_STRUCT,
@@ -45,6 +45,12 @@ _STEP = 1 << LARGE_SHIFT
 """Bytes of the kernel between two places at which its page tables are followed."""
 _USER_TABLES = PAGE_SIZE
 """With page-table isolation, the bit of CR3 that selects a process's own page tables."""
+
+
+def roots_of(cr3: int) -> tuple[int, int]:
+    """The physical addresses of the page tables that a CPU runs on, and of the kernel's that go with them."""
+    root = cr3 & FRAME_MASK
+    return root, root & ~_USER_TABLES
 
 
 class Registers(Protocol):
@@ -254,11 +260,11 @@ class _Scales:
         return next((at for at in range(0, _MM_SIZE, 8) if self._static(init_mm + at, 8) == wanted), None)
 
     def _on_cpus(self) -> int | None:
-        roots = [cpu.cr3 & ~(PAGE_SIZE - 1) & (1 << 52) - 1 for cpu in self._image.cpus]
+        roots = [cpu.cr3 for cpu in self._image.cpus]
         return sum(map(self._maps_under, roots)) if roots else None
 
     def _maps_under(self, root_paddr: int) -> bool:
-        return any(self._maps(root) for root in (root_paddr, root_paddr & ~_USER_TABLES))
+        return any(map(self._maps, roots_of(root_paddr)))
 
     def _time(self) -> int | None:
         """Of the timekeeper's first read base, which is recognised by its mask (all ones up to some bit)
