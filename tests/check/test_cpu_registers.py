@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ending_guest import Ending, ended
 from generations import GENERATIONS, Lab
+from saved_state import save_state
 from several_kernels import after_kexec
 from victims import check
 
@@ -101,9 +101,7 @@ def test_another_entry_of_system_calls_is_found_in_a_state_that_qemu_saved(
     path = tmp_path / "state.qevm"
     kernel = GENERATIONS[name].kernel
     with ended(Ending(kernel, "ready", cpus=2), tmp_path, can_be_saved=True) as guest:
-        guest.command("migrate", {"uri": f"exec:cat > {path.name}"})
-        while guest.command("query-migrate")["status"] != "completed":
-            time.sleep(0.2)
+        save_state(guest, path.name)
     with open_image(path) as image:
         first, second = image.cpus
     assert first.lstar == second.lstar and first.lstar and first.cstar and len(first.debug) == 8

@@ -4,7 +4,6 @@ is named."""
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from libvirt_writer import GZIP, SPARSE, ZSTD, saved
 from revived import revived
+from saved_state import save_state
 from sources import source
 
 from hybridbridge_vol.errors import ImageError
@@ -77,9 +77,7 @@ def test_a_state_that_qemu_saved_holds_every_byte_of_the_raw_image(lab: Any, tmp
     sample = lab.sample("6.1 two CPUs")
     plain, of_libvirt = tmp_path / "state.qevm", tmp_path / "web.save"
     with revived(sample, tmp_path) as guest:
-        guest.command("migrate", {"uri": "exec:cat > state.qevm"})
-        while guest.command("query-migrate")["status"] != "completed":
-            time.sleep(0.2)
+        save_state(guest, "state.qevm")
     (tmp_path / "ram").unlink()
     of_libvirt.write_bytes(saved(plain.read_bytes()))
     for path in (plain, of_libvirt):

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from default_run import in_default_run
 from ending_guest import Ending, ended, image_of
 from generations import Lab
+from saved_state import save_state
 from several_kernels import KEXEC, PLANTED_AT, after_kexec, choice_and_kernel, choice_of, hb
 from vmware_writer import control_registers, regions, state
 
@@ -77,9 +77,7 @@ def test_registers_of_the_images_cpus_tell_which_kernel_runs(store: Store) -> No
 @pytest.mark.slow
 def test_registers_in_a_state_that_qemu_saved_tell_it_too(store: Store, tmp_path: Path) -> None:
     with ended(KEXEC, tmp_path, can_be_saved=True) as guest:
-        guest.command("migrate", {"uri": "exec:cat > state.qevm"})
-        while guest.command("query-migrate")["status"] != "completed":
-            time.sleep(0.2)
+        save_state(guest, "state.qevm")
         said = str(guest.command("human-monitor-command", {"command-line": "info registers -a"}))
     path = tmp_path / "state.qevm"
     with open_image(path) as image:
